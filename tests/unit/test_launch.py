@@ -473,75 +473,55 @@ OF_OLD = {"phase": Phase.REPORTED, "origin": replace(OLD, provider="another-id")
 OLD_STACK = {OLD_NAME: Stack(OLD_NAME, HERE.backend, (), {"another-id": FAL})}
 
 
-@pytest.mark.parametrize(
-    "stacks, record, stops",
-    [
-        pytest.param({"creating": (URN,)}, {}, False, id="this create alone"),
-        pytest.param({"creating": (URN, TWO.urn)}, {}, False, id="beside another resource's"),
-        pytest.param({}, {}, True, id="beside one that was cut off"),
-        pytest.param({}, LOST, False, id="which is on record"),
-        pytest.param({"others": OLD_STACK}, OF_OLD, True, id="another stack's is"),
-        pytest.param({}, {**LOST, "origin": ELSEWHERE}, True, id="one is that may be another's"),
-        pytest.param(
-            {"siblings": [replace(NEW_ONE, id="x")]}, {}, False, id="its machine in state"
-        ),
-        pytest.param(
-            {"siblings": [replace(NEW_ONE, id="x", ssh_key=f"{ED25519} you@here")]},
-            {},
-            False,
-            id="its machine, whose key has another comment",
-        ),
-        pytest.param(
-            {"siblings": [StackMachine("x", URN)]}, {}, True, id="one whose key is secret is"
-        ),
-        pytest.param(
-            {"siblings": [StackMachine("x", URN, is_replaced=True)]}, {}, True, id="an old one's is"
-        ),
-        pytest.param(
-            {"siblings": [OLD_ONE], "creating": (NEW_ONE, NEW_ONE)}, {}, True, id="a replacement"
-        ),
-        pytest.param(
-            {"siblings": [OLD_ONE], "creating": (NEW_ONE, replace(NEW_ONE, ssh_key=ECDSA))},
-            {},
-            True,
-            id="a replacement with another key",
-        ),
-        pytest.param(
-            {"creating": (OF_EIGHT, NEW_ONE), "made": EIGHT}, {}, True, id="one of another type"
-        ),
-        pytest.param({"creating": (OF_EIGHT, NEW_ONE)}, {}, False, id="and no machine of its type"),
-        pytest.param(
-            {"creating": (OF_EIGHT, NEW_ONE), "made": EIGHT}, LOST, True, id="not the one on record"
-        ),
-        pytest.param(
-            {"siblings": [OLD_ONE], "creating": (replace(OLD_ONE, id=""), NEW_ONE)},
-            {},
-            False,
-            id="its machine is to be replaced",
-        ),
-        pytest.param(
-            {}, {"instance_id": "gone", "seen": True}, True, id="a machine that was gone is"
-        ),
-        pytest.param(
-            {"siblings": [StackMachine("other", TWO.urn)]},
-            {"instance_id": "other", "phase": Phase.REPORTED, "seen": True},
-            True,
-            id="a machine in state under another name is",
-        ),
-        pytest.param(
-            {"creating": (URN,), "asked": 0.0}, {}, True, id="when the stack could be read"
-        ),
-        pytest.param(
-            {"creating": (replace(NEW_ONE, urn=TWO.urn), NEW_ONE), "aliases": [TWO.urn]},
-            {},
-            True,
-            id="under an earlier name",
-        ),
-        pytest.param({"made": EIGHT}, {}, False, id="and no machine of the type"),
-        pytest.param({"others": OLD_NAME}, {}, False, id="which another stack has"),
-        pytest.param({"in_state": None}, {}, False, id="and the stack can't be read"),
-    ],
-)
+CUT_OFFS: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
+    "this create alone": ({"creating": (URN,)}, {}, False),
+    "beside another resource's": ({"creating": (URN, TWO.urn)}, {}, False),
+    "beside one that was cut off": ({}, {}, True),
+    "which is on record": ({}, LOST, False),
+    "another stack's is": ({"others": OLD_STACK}, OF_OLD, True),
+    "one is that may be another's": ({}, {**LOST, "origin": ELSEWHERE}, True),
+    "its machine in state": ({"siblings": [replace(NEW_ONE, id="x")]}, {}, False),
+    "its machine, whose key has another comment": (
+        {"siblings": [replace(NEW_ONE, id="x", ssh_key=f"{ED25519} you@here")]},
+        {},
+        False,
+    ),
+    "one whose key is secret is": ({"siblings": [StackMachine("x", URN)]}, {}, True),
+    "an old one's is": ({"siblings": [StackMachine("x", URN, is_replaced=True)]}, {}, True),
+    "a replacement": ({"siblings": [OLD_ONE], "creating": (NEW_ONE, NEW_ONE)}, {}, True),
+    "a replacement with another key": (
+        {"siblings": [OLD_ONE], "creating": (NEW_ONE, replace(NEW_ONE, ssh_key=ECDSA))},
+        {},
+        True,
+    ),
+    "one of another type": ({"creating": (OF_EIGHT, NEW_ONE), "made": EIGHT}, {}, True),
+    "and no machine of its type": ({"creating": (OF_EIGHT, NEW_ONE)}, {}, False),
+    "not the one on record": ({"creating": (OF_EIGHT, NEW_ONE), "made": EIGHT}, LOST, True),
+    "its machine is to be replaced": (
+        {"siblings": [OLD_ONE], "creating": (replace(OLD_ONE, id=""), NEW_ONE)},
+        {},
+        False,
+    ),
+    "a machine that was gone is": ({}, {"instance_id": "gone", "seen": True}, True),
+    "a machine in state under another name is": (
+        {"siblings": [StackMachine("other", TWO.urn)]},
+        {"instance_id": "other", "phase": Phase.REPORTED, "seen": True},
+        True,
+    ),
+    "when the stack could be read": ({"creating": (URN,), "asked": 0.0}, {}, True),
+    "under an earlier name": (
+        {"creating": (replace(NEW_ONE, urn=TWO.urn), NEW_ONE), "aliases": [TWO.urn]},
+        {},
+        True,
+    ),
+    "and no machine of the type": ({"made": EIGHT}, {}, False),
+    "which another stack has": ({"others": OLD_NAME}, {}, False),
+    "and the stack can't be read": ({"in_state": None}, {}, False),
+}
+"""What state and the journal have of the create, and whether it stops."""
+
+
+@pytest.mark.parametrize("stacks, record, stops", CUT_OFFS.values(), ids=CUT_OFFS)
 @pytest.mark.parametrize("api", ["legacy", "v1"])
 def test_cut_off(
     world: World, stacks: dict[str, Any], record: dict[str, Any], stops: bool, api: str
