@@ -163,30 +163,26 @@ def printed(output: str, command: str) -> list[list[str]]:
     return [shlex.split(line) for line in dict.fromkeys(lines)]
 
 
-def in_plugin(stack: Stack, code: str) -> None:
-    """Have each plugin process of the stack run this code first, after any earlier such code."""
-    folder = stack.folder / "site"
-    folder.mkdir(exist_ok=True)
-    is_plugin = "'-m pulumi.dynamic ' in line or 'bin/pulumi-resource-fal ' in line"
-    text = "\n    ".join([f"if {is_plugin}:", *code.splitlines()])
-    with (folder / "sitecustomize.py").open("a", encoding="utf-8") as file:
-        file.write(f"import sys\nline = ' '.join(sys.orig_argv)\n{text}\n")
-    stack.env["PYTHONPATH"] = str(folder)
+TELLS = """
+import pathlib, sys
+line = " ".join(sys.orig_argv)
+if "-m pulumi.dynamic " in line or "bin/pulumi-resource-fal " in line:
+    from pulumi_fal.clock import Clock
+    interrupt = Clock.interrupt
+    def interrupt_and_touch(clock):
+        interrupt(clock)
+        pathlib.Path({file!r}).touch()
+    Clock.interrupt = interrupt_and_touch
+"""
+"""What each plugin process runs first."""
 
 
 def touch_when_told_to_stop(stack: Stack) -> Path:
     """Have the plugin make this file as soon as the engine tells it to stop."""
-    file = stack.folder / "told-to-stop"
-    in_plugin(
-        stack,
-        "import pathlib\n"
-        "from pulumi_fal.clock import Clock\n"
-        "interrupt = Clock.interrupt\n"
-        "def interrupt_and_touch(clock):\n"
-        "    interrupt(clock)\n"
-        f"    pathlib.Path({str(file)!r}).touch()\n"
-        "Clock.interrupt = interrupt_and_touch\n",
-    )
+    file, folder = stack.folder / "told-to-stop", stack.folder / "site"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(TELLS.format(file=str(file)))
+    stack.env["PYTHONPATH"] = str(folder)
     return file
 
 
@@ -195,11 +191,8 @@ def unfinished(stack: Stack) -> list[dict[str, Any]]:
     return [resource for resource in stack.resources() if resource.get("initErrors")]
 
 
-def one_machine(stack: Stack, emulator: EmulatorServer, made: int = 1) -> str:
-    """Check that the only machine is alive, ready and in state; its id.
-
-    `made`: how many POSTs have ever made one.
-    """
+def one_machine(stack: Stack, emulator: EmulatorServer) -> str:
+    """Check that the only machine that was ever made is alive, ready and in state; its id."""
     (id_,) = emulator.state.alive()
     assert stack.state_ids() == {id_}
     assert len(stack.resources()) == 1
@@ -207,7 +200,7 @@ def one_machine(stack: Stack, emulator: EmulatorServer, made: int = 1) -> str:
     assert not is_locked(stack)
     assert stack.resources()[0]["outputs"]["status"] == "ready"
     assert "unfinished" not in stack.resources()[0]["outputs"]
-    assert emulator.state.creations == made
+    assert emulator.state.creations == 1
     return id_
 
 
