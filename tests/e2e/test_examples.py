@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,16 +82,8 @@ def test_cluster(
     """A command runs in a copy of `work` on each machine, and is stopped on all."""
     monkeypatch.setattr(state, "NETWORK", ipaddress.IPv4Address("127.77.0.0"))
     stack = example("cluster")
-    path = os.pathsep.join([str(shells.path), f"{sys.prefix}/bin", os.defpath])
-    env = {**stack.env, "PATH": path, "PULUMI_STACK": stack.name}
-
-    def on_each_node(command: str) -> Run:
-        log = stack.folder / f"node-{len(stack.runs)}.log"
-        args = ["-u", "on_each_node.py", command]
-        run = Run(Path(sys.executable), args, stack.project, env, log)
-        stack.runs.append(run)
-        return run
-
+    stack.env["PULUMI_STACK"] = stack.name
+    on_each_node = partial(script, stack, shells, "on_each_node.py")
     assert "Not all machines have an ip yet." in on_each_node("true").wait().output
     stack.up()
     outputs = stack.outputs()
@@ -124,6 +117,15 @@ def test_cluster(
         assert ended.exit_code != 0
         assert "Traceback" not in ended.output
         wait_until(lambda: not any(map(runs, pids)))
+
+
+def script(stack: Stack, shells: Sshd | LocalShell, *args: str) -> Run:
+    """Run a script of the example, which finds `pulumi` and the shells on PATH."""
+    path = os.pathsep.join([str(shells.path), f"{sys.prefix}/bin", os.defpath])
+    log = stack.folder / f"script-{len(stack.runs)}.log"
+    env = {**stack.env, "PATH": path}
+    stack.runs.append(Run(Path(sys.executable), ["-u", *args], stack.project, env, log))
+    return stack.runs[-1]
 
 
 def runs(pid_file: Path) -> bool:
@@ -186,16 +188,7 @@ def job(
     stack.project = stack.folder / "job"
     shutil.copytree(EXAMPLES / "job", stack.project, ignore=ignored)
     (stack.project / "key.pub").write_text(shells.public_key)
-    path = os.pathsep.join([str(shells.path), f"{sys.prefix}/bin", os.defpath])
-
-    def start(command: str) -> Run:
-        args = ["-u", "main.py", "key.pub", "work", command]
-        log = stack.folder / "script.log"
-        run = Run(Path(sys.executable), args, stack.project, {**stack.env, "PATH": path}, log)
-        stack.runs.append(run)
-        return run
-
-    return start
+    return partial(script, stack, shells, "main.py", "key.pub", "work")
 
 
 def test_job(job: Callable[[str], Run], stack: Stack, emulator: EmulatorServer) -> None:
