@@ -339,29 +339,18 @@ def test_ls_in_v1(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
 # ssh
 
 
-def ssh_to(*args: str, stderr: str = "") -> list[str]:
-    """What the system's ssh is called with. Its exit code is that of the command."""
-    program = "import json, sys; print(json.dumps(sys.argv[1:])); sys.exit(7)"
-    path = command(Path("bin", "ssh"), program).parent.resolve()
-    ended = subprocess.run(
-        [sys.executable, "-m", "pulumi_fal.cli", "ssh", *args],
-        env={**os.environ, "PATH": str(path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (ended.returncode, ended.stderr) == (7, stderr)
-    arguments: list[str] = json.loads(ended.stdout)
-    return arguments
-
-
 def test_ssh(line: CommandLine, tmp_path: Path) -> None:
     """Host keys are kept by machine id. What follows the machine is the command."""
+    program = "import json, sys; print(json.dumps(sys.argv[1:])); sys.exit(7)"
+    env = {**os.environ, "PATH": str(command(Path("bin", "ssh"), program).parent.resolve())}
     id_ = line.rent()
     port = os.environ["FAL_COMPUTE_SSH_ADDRESS"].rpartition(":")[2]
     hosts = (tmp_path / "home" / "fal-compute" / "known_hosts").as_posix()
     for given in (["--", "ls", "-l", "a b"], ["ls", "-l", "a b"]):
-        *options, separator, destination, word, flag, last = ssh_to(id_, *given)
+        ssh = [sys.executable, "-m", "pulumi_fal.cli", "ssh", id_, *given]
+        ended = subprocess.run(ssh, env=env, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (7, "")  # the code is that of the command
+        *options, separator, destination, word, flag, last = json.loads(ended.stdout)
         assert [separator, destination] == ["--", "ubuntu@127.0.0.1"]
         assert [word, flag, last] == ["ls", "-l", "a b"]
         assert options[-2:] == ["-p", port]

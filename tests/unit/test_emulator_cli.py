@@ -154,19 +154,7 @@ def test_without_extra(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
 # The fixture `fal_emulator`; tests/e2e/test_examples.py has it as a user does.
 
 
-def pytest_of(folder: Path, test: str) -> str:
-    """What pytest prints of the test, in a run to which nothing of this one's applies."""
-    (folder / "test_mine.py").write_text(test)
-    without = ("-p", "no:schemathesis")  # importing it takes longer than all else
-    command = [sys.executable, "-m", "pytest", *without, "-q", f"--rootdir={folder}", str(folder)]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    print(result.stdout, result.stderr)
-    return result.stdout
-
-
-def test_fixture(tmp_path: Path) -> None:
-    """The environment leads to the emulator while the test runs, which can script it."""
-    test = """
+FIXTURE = """
 import os
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import NewInstance
@@ -182,4 +170,12 @@ def test_during(fal_emulator):
 def test_after():
     assert not {"FAL_COMPUTE_ENDPOINT", "FAL_COMPUTE_POLL_INTERVAL"} & set(os.environ)
 """
-    assert "2 passed" in pytest_of(tmp_path, test)
+
+
+def test_fixture(tmp_path: Path) -> None:
+    """The environment leads to the emulator while the test runs, which can script it."""
+    (tmp_path / "test_mine.py").write_text(FIXTURE)
+    without = ("-p", "no:schemathesis")  # importing it takes longer than all else
+    command = [sys.executable, "-m", "pytest", *without, "-q", f"--rootdir={tmp_path}", "."]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "2 passed" in result.stdout, result.stderr
