@@ -19,7 +19,6 @@ import pytest
 from google.protobuf import empty_pb2, json_format, struct_pb2
 from pulumi.runtime.proto import engine_pb2_grpc, provider_pb2, provider_pb2_grpc, status_pb2
 
-from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.native.__main__ import serve
 from pulumi_fal.native.properties import NAMES, camel
@@ -351,10 +350,6 @@ def backend(folder: Path) -> dict[str, str]:
         "PULUMI_HOME": str(folder / "home"),
         "PULUMI_BACKEND_URL": f"file://{folder.as_posix()}",
     }
-
-
-def account(emulator: EmulatorServer) -> str:
-    return Settings(emulator.url, emulator.env["FAL_ADMIN_API_KEY"], "").account
 
 
 def struct(values: Properties) -> struct_pb2.Struct:

@@ -26,14 +26,13 @@ from pulumi_fal.native.__main__ import main
 from pulumi_fal.provider import ComputeInstanceProvider
 from pulumi_fal.tokens import SERIALIZED_PROVIDER
 
-from ..fakes import ED25519, EIGHT, KEY, wait_until
+from ..fakes import ED25519, EIGHT, wait_until
 from ..processes import TAKEN_AWAY
 from .harness import (
     MODULES,
     PROVIDER,
     Client,
     Host,
-    account,
     engine,
     failure,
     init_failed,
@@ -59,36 +58,6 @@ def test_preview_offline(host: Host) -> None:
     assert client.received(client.check(unknown).inputs) == unknown
     told = client.diff("i-1", INPUTS, INPUTS, {**INPUTS, "instance_type": rpc.UNKNOWN})
     assert list(told.replaces) == [client.name("instance_type")]
-
-
-def test_life(host: Host, emulator: EmulatorServer) -> None:
-    """Create, read, update and delete use the same properties, which state keeps.
-
-    Without a variable in the environment, the key of the config is used.
-    """
-    client = host.start(FAL_ADMIN_API_KEY=None)
-    client.configure(apiKey=KEY)
-    assert list(client.check(INPUTS).failures) == []
-    made = client.create(INPUTS)
-    (machine,) = emulator.state.list()
-    outputs = client.received(made.properties)
-    assert made.id == machine.id
-    assert outputs == {
-        **INPUTS,
-        "sector": machine.sector,
-        "ip": machine.ip,
-        "status": "ready",
-        "endpoint": emulator.url,
-        "account": account(emulator),
-    }
-    read = client.read(made.id, INPUTS, outputs)
-    assert (read.id, client.received(read.properties)) == (made.id, outputs)
-    updated = client.update(made.id, outputs, {**INPUTS, "wait": False})
-    assert client.received(updated.properties) == {**outputs, "wait": False}
-    client.delete(made.id, outputs)
-    assert emulator.state.alive() == set()
-    assert client.read(made.id, INPUTS, outputs).id == ""  # the engine drops it from state
-    assert emulator.state.creations == 1
 
 
 def test_in_state(host: Host, emulator: EmulatorServer) -> None:

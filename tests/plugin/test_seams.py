@@ -115,7 +115,7 @@ def warnings(logged: list[Any]) -> list[str]:
 
 
 @in_dynamic
-@seams(quick=(NO_METADATA, *MISSING))
+@seams(quick=("none is off", NO_METADATA, *MISSING))
 def test_life(host: Host, emulator: EmulatorServer, seam: str) -> None:
     """All calls work without any one seam. The first create warns of what is missing, once.
 
@@ -132,6 +132,7 @@ def test_life(host: Host, emulator: EmulatorServer, seam: str) -> None:
         assert list(client.diff(made.id, INPUTS, outputs, other).replaces) == ["instance_type"]
         assert client.received(client.update(made.id, outputs, INPUTS).properties) == outputs
         client.delete(made.id, outputs)
+        assert client.read(made.id, INPUTS, outputs).id == ""  # the engine drops it from state
         assert (emulator.state.creations, emulator.state.alive()) == (1, set())
         emulator.faults.add("create", "409")
         another = f"{client.urn}-2"
