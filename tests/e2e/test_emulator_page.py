@@ -16,7 +16,6 @@ from playwright.sync_api import (
     Error,
     Locator,
     Page,
-    Playwright,
     Request,
     expect,
     sync_playwright,
@@ -66,20 +65,18 @@ MISSING = (
 )
 
 
-def launched(playwright: Playwright) -> Browser:
-    """The browser of this computer, or else Playwright's own."""
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    try:
-        return playwright.chromium.launch(executable_path=program)
-    except Error:
-        pytest.skip(MISSING)
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """The browser of this computer, or else Playwright's own."""
     expect.set_options(timeout=10_000)
-    with sync_playwright() as playwright, launched(playwright) as browser:
-        yield browser
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=program)
+        except Error:
+            pytest.skip(MISSING)
+        with browser:
+            yield browser
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, resource_pb2, resourc
 from pulumi_fal.hosts import access
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
-from ..fakes import ED25519, ONE
+from ..fakes import ED25519
 from .harness import PROVIDER_URN, Native, engine, failure, plain, secret, struct
 
 INPUTS = {"size": 3, "sshKey": ED25519}
@@ -118,26 +118,21 @@ def monitor(logged: list[Any]) -> Iterator[Monitor]:
         yield monitor
 
 
-@pytest.mark.parametrize(
-    "given",
-    [{"sector": "sector_2", "wait": False, "instanceType": "gpu_8x_b200"}, {"instanceType": ONE}],
-    ids=["sector", "1x"],
-)
-def test_registers(provider: Native, monitor: Monitor, given: dict[str, Any]) -> None:
+def test_registers(provider: Native, monitor: Monitor) -> None:
     """The machines are its children, of the plugin's own type, all in the requested sector.
 
     Each has a default of its own for the options, which a value of the component would replace.
     """
-    given = {**INPUTS, **given}
-    construct(provider, given, monitor, parent=STACK)
+    inputs = {"sshKey": ED25519, "sector": "sector_2", "wait": False, "instanceType": "gpu_8x_b200"}
+    construct(provider, {**inputs, "size": 3}, monitor, parent=STACK)
     component = monitor.registered.pop("train")
     assert (component.type, component.parent) == (CLUSTER_TYPE_TOKEN, STACK)
     assert not component.custom
     assert plain(component.object) == {}
     assert list(monitor.machines()) == NAMES
-    for name, inputs in monitor.machines().items():
+    for name, given in monitor.machines().items():
         machine = monitor.registered[name]
-        assert inputs == {name: given[name] for name in given if name != "size"}
+        assert given == inputs
         assert (machine.type, machine.parent) == (NATIVE_TYPE_TOKEN, Monitor.urn("train"))
         assert not machine.HasField("customTimeouts")
         assert not machine.deleteBeforeReplaceDefined
