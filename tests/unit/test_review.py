@@ -35,6 +35,9 @@ CONTINUES = ("`pulumi up` continues with it", "`pulumi destroy` does not delete 
 STOPS = ("`pulumi up` stops and says how to go on.",)
 NO_ANSWER = ("resource 'web' ended without an answer", "`pulumi up` looks for it")
 UNREAD = FakeStacks(answers=False)
+OF_ORGANIZATIONS = FakeStacks(answers=False)
+"""Which of them the stack is in is not known, and one with such a stack has the machine."""
+OF_ORGANIZATIONS.others = {"acme/shop/dev": {"made"}}
 
 
 @pytest.mark.parametrize(
@@ -50,6 +53,7 @@ UNREAD = FakeStacks(answers=False)
         pytest.param(MADE, FakeStacks("made"), (), True, id="in state, never shown nor told"),
         pytest.param({**TOLD, "seen": True}, FakeStacks("made"), (), False, id="in state"),
         pytest.param({**MADE, "seen": True}, FakeStacks("made"), (), False, id="in state, untold"),
+        pytest.param({**MADE, "seen": True}, OF_ORGANIZATIONS, (), False, id="in an organization"),
     ],
 )
 def test_reminder(
@@ -62,15 +66,6 @@ def test_reminder(
     assert all(part in text for text in reminders for part in words)
     assert world.journal.readable() == [entry] * is_kept
     assert world.api.calls == []
-
-
-def test_settled_by_organization(world: World) -> None:
-    """The organization is not known, and one of those with such a stack has the machine."""
-    world.stacks.in_state = None
-    world.stacks.others = {"acme/shop/dev": {"made"}}
-    world.earlier(**MADE, seen=True)
-    assert world.review() == []
-    assert world.journal.readable() == []
 
 
 @pytest.mark.parametrize("record", [{}, MADE, TOLD])
