@@ -34,6 +34,7 @@ class RefusedError(Exception):
 
 @dataclass
 class CloudStack:
+    tags: dict[str, str] = field(default_factory=dict)
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     version: int = 0
     deployment: dict[str, Any] = field(default_factory=dict)
@@ -59,6 +60,13 @@ class Stacks:
             return self.stacks[name]
         except KeyError:
             raise RefusedError(404, "Not Found: Stack not found") from None
+
+    def create(self, name: Name, tags: dict[str, str]) -> None:
+        if name[0] not in self.organizations:
+            raise RefusedError(404, "Not Found: Organization not found")
+        if name in self.stacks:
+            raise RefusedError(409, "Conflict: Stack already exists")
+        self.stacks[name] = CloudStack(tags)
 
     def begin(self, name: Name) -> str:
         """Begin an update; its id. Only one can be in progress."""
@@ -152,8 +160,10 @@ class Api:
             ("GET /api/user", self._user),
             ("GET /api/user/organizations/default", lambda body: {"GitHubLogin": stacks.user}),
             ("GET /api/user/stacks", lambda body, **query: {"stacks": self._summaries(**query)}),
+            ("POST /api/stacks/(ORG)/(PROJECT)", self._create),
             ("GET STACK", on_stack(self._describe)),
             ("GET STACK/export", on_stack(self._export)),
+            ("POST STACK/import", on_stack(self._import)),
             ("POST STACK/encrypt", on_stack(self._encrypt)),
             ("POST STACK/(?:update|destroy)", on_stack(self._begin)),
             ("POST STACK/update/(ID)", on_stack(self._start)),
@@ -209,6 +219,10 @@ class Api:
             if project in ("", of) and organization in ("", org)
         ]
 
+    def _create(self, org: str, project: str, body: Body) -> Body:
+        self._stacks.create((org, project, body["stackName"]), body.get("tags") or {})
+        return {}
+
     def _describe(self, name: Name, body: None) -> Body:
         stack, (org, project, stack_name) = self._stacks.get(name), name
         return {
@@ -217,12 +231,18 @@ class Api:
             "projectName": project,
             "stackName": stack_name,
             "activeUpdate": stack.update,
-            "tags": {},
+            "tags": stack.tags,
             "version": stack.version,
         }
 
     def _export(self, name: Name, body: None) -> Body:
         return self._stacks.get(name).deployment or {"version": 3, "deployment": {}}
+
+    def _import(self, name: Name, body: Body) -> Body:
+        update = self._stacks.begin(name)
+        self._stacks.save(name, update, body)
+        self._stacks.end(name, update)
+        return {"updateId": update}
 
     def _begin(self, name: Name, body: Body) -> Body:
         return {"updateID": self._stacks.begin(name)}

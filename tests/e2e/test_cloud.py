@@ -22,7 +22,7 @@ from moto.server import ThreadedMotoServer
 
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..cloud.service import TOKEN, CloudService, CloudStack
+from ..cloud.service import TOKEN, CloudService
 from ..fakes import KEY
 from .harness import PULUMI, SECONDS, TYPE, Stack, machine, pulumi_fal
 from .native import NativeStack
@@ -31,7 +31,7 @@ from .recovery import PATIENCE, adopt, kill_while_waiting
 ORGANIZATIONS = ("tester", "acme")
 
 
-class InCloud(NativeStack):
+class CloudStack(NativeStack):
     """A stack `dev` of the project `test`, whose state the service has."""
 
     organization: str
@@ -55,22 +55,22 @@ def service() -> Iterator[CloudService]:
 @pytest.fixture
 def stacks(
     service: CloudService, emulator: EmulatorServer, tmp_path: Path
-) -> Iterator[list[InCloud]]:
+) -> Iterator[list[CloudStack]]:
     """Empty stacks of one name and one PULUMI_HOME, whose programs declare one machine.
 
     The user has logged in as most people do, with `pulumi login` and no variable.
     """
-    stacks: list[InCloud] = []
+    stacks: list[CloudStack] = []
     for organization in ORGANIZATIONS:
         folder = tmp_path / organization
         folder.mkdir()
         (folder / "Pulumi.yaml").write_text("name: test\nruntime: python\n")
-        stack = InCloud(folder, emulator.env)
+        stack = CloudStack(folder, emulator.env)
         stack.service, stack.organization = service, organization
         stack.home = tmp_path / "home"
         stack.env |= {**PATIENCE, "PULUMI_HOME": str(stack.home)}
         del stack.env["PULUMI_BACKEND_URL"]
-        service.stacks.stacks[organization, "test", "dev"] = CloudStack()
+        service.stacks.create((organization, "test", "dev"), {})
         stack.write(machine())
         stacks.append(stack)
     env = {**stacks[0].env, "PULUMI_ACCESS_TOKEN": TOKEN}
@@ -84,7 +84,7 @@ def stacks(
 
 @pytest.mark.chaos("unit/test_whose.py::test_same_stack")
 def test_two_organizations(
-    stacks: list[InCloud], service: CloudService, emulator: EmulatorServer
+    stacks: list[CloudStack], service: CloudService, emulator: EmulatorServer
 ) -> None:
     """The id of the provider tells stacks of one name apart.
 
