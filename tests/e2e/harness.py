@@ -286,7 +286,7 @@ class Stack:
     def start(self, *args: str) -> Run:
         """Start any command in the background."""
         stackless = ("cancel", "do", "install", "new", "package", "plugin")
-        names_it = args[0] in stackless or args[:2] == ("state", "move")
+        names_it = args[0] in stackless or args[:2] in (("stack", "migrate"), ("state", "move"))
         where = [] if names_it else ["--stack", self.full_name]
         flags = [*FLAGS.get(args[0], []), *where, "--non-interactive"]
         log = self.folder / f"run-{len(self.runs)}.log"

@@ -104,6 +104,21 @@ def test_two_organizations(
     assert tester.state_ids() == emulator.state.alive() == {first}
 
 
+@pytest.mark.chaos("unit/test_whose.py::test_same_stack")
+def test_move_to_cloud(service: CloudService, stack: Stack, emulator: EmulatorServer) -> None:
+    """A create was killed in a folder, and `up` continues with its machine in the cloud."""
+    stack.env |= PATIENCE
+    made = kill_while_waiting(stack, emulator)
+    source = stack.env["PULUMI_BACKEND_URL"]
+    stack.env |= {"PULUMI_BACKEND_URL": service.url, "PULUMI_ACCESS_TOKEN": TOKEN}
+    stack.run("stack", "migrate", source, "dev", "--yes")
+    stack.up()
+    assert emulator.state.alive() == {made}
+    assert emulator.state.creations == 1
+    stack.destroy()
+    assert emulator.state.alive() == set()
+
+
 BUCKET = "state"
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request"}
