@@ -236,6 +236,7 @@ QUICK_ONES = {
     "let a diff look for the machine": Search("which its preview did not say", seed=2, **HIDDEN),
     "skip a renamed record in progress": Search(ANY, move="rename", lag=0.0, **DYING),
     "drop what was never shown from state": Search(ANY, program=UNAWAITED, lag=90.0),
+    "take what was never shown for gone": Search(GONE, program=UNAWAITED, lag=90.0),
     "import whatever there is": Search("imports .*, which .* has", seed=2),
     "drop a record of what was not seen": Search(
         "removes the record of", program=UNAWAITED, lag=90.0
@@ -268,7 +269,6 @@ SLOW_ONES = {
     "take another name for another stack": Search(TWICE, move="rename", **KILLED),
     "believe two looks": Search(GONE, events=HIDDEN["events"]),
     "believe one list after a delete": Search(STILL, faults=(("list", "lapse"),)),
-    "take what was never shown for gone": Search(ANY, lag=19.0),
     "take what was reported for nobody's": Search(TAKEN),
     "take what is unread for read": Search(TAKEN),
     "ignore other computers": Search(TWICE, lag=0.0, **KILLED),
