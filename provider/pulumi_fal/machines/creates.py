@@ -523,15 +523,15 @@ class Create:
         pending = account.creates.pending.setdefault(own.name, own.creating)
         if not any(urn in pending for urn in self._urns):
             return  # the operation that state may have by now is that of this create
-        began = account.creates.began[self.origin.urn]
         # What was read before this create began may have the other operation alone.
-        account.stacks.forget(self.origin, began)
+        account.stacks.forget(self.origin, self._began)
         own = self._own() or own
         if not self._cut_off(own):
             return
         listed = earlier.long_list(account, [entry])
         account.creates.wait_for_others()  # what they have just made may be in the list
-        if own.asked < began:  # the second read failed, and what the first one has may be this one
+        # The second read failed, and what the first one has may be this create.
+        if own.asked < self._began:
             account.stacks.forget(self.origin)
             own = self._own() or own
         for requested in self._cut_off(own):
@@ -557,10 +557,10 @@ class Create:
         def requested(one: StackMachine) -> NewInstance:
             return one.requested(self.new).hashed()
 
-        urn, urns, this = self.origin.urn, self._urns, self.new.hashed()
+        urns, this = self._urns, self.new.hashed()
         creates = [one for one in own.pending if one.urn in urns]
-        mine = [one for one in creates if one.urn == urn]
-        if mine and own.asked >= self.account.creates.began[urn]:
+        mine = [one for one in creates if one.urn == self.origin.urn]
+        if mine and own.asked >= self._began:
             creates.remove(min(mine, key=lambda one: requested(one) != this))
         # With a secret key, it may have been requested with another one.
         present = [
@@ -625,6 +625,10 @@ class Create:
         return next((id_ for id_, type_ in providers.items() if type_ in PROVIDER_TYPES), "")
 
     @property
+    def _began(self) -> float:
+        return self.account.creates.began[self.origin.urn]
+
+    @property
     def _urns(self) -> list[str]:
         """What the resource is and was called. Of two that swap names, each keeps its own."""
         began = self.account.creates.began
@@ -637,8 +641,7 @@ class Create:
 
     def _own(self) -> Stack | None:
         """Return the stack that this create works for; None if that is not known."""
-        began = self.account.creates.began[self.origin.urn]
-        return self.account.stacks.own(self.origin, began)
+        return self.account.stacks.own(self.origin, self._began)
 
 
 def _counts(entry: Entry) -> bool:
