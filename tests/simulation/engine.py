@@ -30,7 +30,7 @@ from pulumi_fal.resource.inputs import GONE, UNFINISHED
 
 from .account import Owner
 from .journal import WRITTEN
-from .plugin import HOMES, Call, Process
+from .plugin import Call, Process
 from .stacks import Inputs, Row, Stack, place
 
 if TYPE_CHECKING:
@@ -381,12 +381,8 @@ class CommandLine:
             self.world.laws.forgets(call)
 
     def _adopt(self, call: Call) -> None:
-        """Adopt what the create left, or else what a person may mistake for it.
-
-        What another computer has on record was made by another create.
-        """
-        homes = [home for home in HOMES if home != self.process.home]
-        elsewhere = {entry.instance_id for entry in self.world.entries(*homes)}
+        """Adopt what the create left, or else what a person may mistake for it."""
+        elsewhere = self.world.named_elsewhere(self.process)
         left = [
             instance_id for instance_id in self._left(call.owner) if instance_id not in elsewhere
         ]

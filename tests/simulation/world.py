@@ -301,6 +301,11 @@ class World:
         disks = [self.disks[home].entries for home in homes or HOMES]
         return [entry for entries in disks for _, entry in sorted(entries.items())]
 
+    def named_elsewhere(self, process: Process) -> set[str | None]:
+        """What other computers have on record: another create made it, and still names it."""
+        homes = [home for home in HOMES if home != process.home]
+        return {entry.instance_id for entry in self.entries(*homes)}
+
     def entries_of(self, owner: Owner, *homes: str, late: bool | None = None) -> list[Entry]:
         """What is on record of a resource's creates, with `late` only the late ones or no such."""
         return [
@@ -323,8 +328,7 @@ class World:
         shown = {instance_id for instance_id in own if instance_id in words}
         if question.startswith("Delete"):
             return bool(shown) or "may have been made" not in words
-        elsewhere = [home for home in HOMES if home != call.process.home]
-        return shown <= {entry.instance_id for entry in self.entries(*elsewhere)}
+        return shown <= self.named_elsewhere(call.process)
 
     def _known_machines(self) -> set[str]:
         in_state = {instance_id for stack in self.everywhere() for instance_id in stack.ids()}
